@@ -113,6 +113,27 @@ func (v *validator) unusedSites() {
 	}
 }
 
+// unusedPages reports sites with the page of a single-page application that no route sends: wherever try ends with a
+// target that answers everything, that one gets the navigations.
+func (v *validator) unusedPages() {
+	passed, sent := map[string]bool{}, map[string]bool{}
+	for i := range v.config.Routes {
+		r := &v.config.Routes[i]
+		by := sent
+		if r.Origin().Kind != "" {
+			by = passed
+		}
+		for _, name := range r.Sites() {
+			by[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.config.Sites.Named)) {
+		v.check(v.config.Sites.Named[name].SPA == "" || !passed[name] || sent[name], []string{"sites", name, "spa"},
+			"what site %q hasn't goes to the last target of try, so its page is never sent: leave spa out, or give "+
+				"that target a route of its own and write to: site:%[1]s", name)
+	}
+}
+
 // sitesOfOneHost reports routes that serve different sites on the same host. Browsers keep cookies and service workers
 // by host, so one site can read and replace what belongs to the other.
 func (v *validator) sitesOfOneHost() {

@@ -21,6 +21,7 @@ func (c *Config) Warnings() []Problem {
 	v.redirectsToThemselves()
 	v.literalRefs()
 	v.unusedSites()
+	v.unusedPages()
 	v.sitesOfOneHost()
 	return v.problems
 }

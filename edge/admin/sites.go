@@ -103,7 +103,7 @@ func siteRoutes(mux *http.ServeMux, n Sites) {
 	})
 	mux.HandleFunc("GET /v1/sites/{site}", named(func(w http.ResponseWriter, r *http.Request, name string) {
 		sum, err := n.Show(r.Context(), name)
-		answerSite(w, sum, err)
+		answerSite(w, showSite(n, sum), err)
 	}))
 	mux.HandleFunc("DELETE /v1/sites/{site}", named(func(w http.ResponseWriter, r *http.Request, name string) {
 		done, err := n.Delete(r.Context(), name, "")

@@ -97,6 +97,7 @@ func (p *Policy) explain(x *exchange.Exchange, name, path, before string, f *fou
 	}
 	if f.none() || f.Status == http.StatusNotFound {
 		e.Near = f.deploy.Index.Near(path)
+		e.Rule += p.pageRule(x, f, path)
 	}
 	if f.Location != "" {
 		e.Location = withQuery(within(before, f.Location), x.Query)
@@ -105,6 +106,18 @@ func (p *Policy) explain(x *exchange.Exchange, name, path, before string, f *fou
 		p.explainFile(x, path, f, &e)
 	}
 	return e
+}
+
+// pageRule says that a browser's navigation would get another answer, since people ask with curl too.
+func (p *Policy) pageRule(x *exchange.Exchange, f *found, path string) string {
+	if p.passesOn || navigates(x.Header) {
+		return ""
+	}
+	page := f.deploy.Index.Fallback(path, true)
+	if page.Status != http.StatusOK || page.File == nil {
+		return ""
+	}
+	return "; a browser that navigates (Accept: text/html) gets " + page.File.Path
 }
 
 // explainFile explains the file that is sent.

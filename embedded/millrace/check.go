@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"millrace/node"
 	"millrace/node/config"
 )
 
@@ -27,6 +28,9 @@ func (c *checkCmd) Run(out console) error {
 		fmt.Fprintln(out.stderr, w)
 	}
 	has := []string{count(len(file.Config.Routes), "route"), count(len(file.Config.Upstreams), "upstream")}
+	if n := countSites(file.Config); n > 0 {
+		has = append(has, count(n, "site"))
+	}
 	if n := len(file.Warnings); n > 0 {
 		has = append(has, count(n, "warning"))
 	}
@@ -35,6 +39,17 @@ func (c *checkCmd) Run(out console) error {
 		return err
 	}
 	return printPreflight(out, file.Config)
+}
+
+// countSites returns how many sites the routes serve.
+func countSites(cfg *node.Config) int {
+	names := map[string]bool{}
+	for i := range cfg.Routes {
+		for _, name := range cfg.Routes[i].Sites() {
+			names[name] = true
+		}
+	}
+	return len(names)
 }
 
 func count(n int, what string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -77,10 +78,23 @@ func run(args []string, out console) int {
 	case exited >= 0: // help or version was printed
 		return int(exited)
 	case err != nil:
-		fmt.Fprintf(out.stderr, "millrace: %s\nTry: millrace --help\n", err)
+		fmt.Fprintf(out.stderr, "millrace: %s\nTry: %s\n", err, helpOf(err))
 		return exitUsage
 	}
 	return exitCode(parsed.Run(parser), out)
+}
+
+// helpOf returns the command line that helps with a mistake: that of the command that was named, if one was.
+func helpOf(err error) string {
+	words := []string{"millrace"}
+	if at, ok := errors.AsType[*kong.ParseError](err); ok {
+		for _, p := range at.Context.Path {
+			if p.Command != nil {
+				words = append(words, p.Command.Name)
+			}
+		}
+	}
+	return strings.Join(append(words, "--help"), " ")
 }
 
 // newParser returns the parser of command lines.

@@ -19,6 +19,7 @@ func (c *previewCmd) Run(ctx context.Context, out console, signals *signals) err
 	if err := s.fill(&cfg); err != nil {
 		return err
 	}
-	local := localFolder{dir: c.Dir, flags: c.folderFlags, watch: true, plain: true}
+	page := cfg.Sites.Named[localSite].SPA
+	local := localFolder{dir: c.Dir, flags: c.folderFlags, page: page, watch: true, plain: true}
 	return local.serve(ctx, out, signals, c.Listen != "", s.fill)
 }

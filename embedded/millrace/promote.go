@@ -18,7 +18,7 @@ func (c *promoteCmd) Run(ctx context.Context, out console) error {
 	return c.use(out, func(client *publish.Client) error {
 		done, err := client.Promote(ctx, c.Name, c.Preview, by(), c.Message)
 		if err != nil {
-			return fmt.Errorf("promote: %w", err)
+			return fmt.Errorf("promote preview %s of %s: %w", c.Preview, c.Name, err)
 		}
 		return c.print(out, c.Name, "", done)
 	})

@@ -37,7 +37,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 	}
 	local := localFolder{dir: c.Site, watch: true}
 	if c.Site != "" {
-		if err := local.check(ctx, out); err != nil {
+		if err := local.check(ctx); err != nil {
 			return err
 		}
 	}

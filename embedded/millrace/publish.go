@@ -13,6 +13,7 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded/publish"
+	"millrace/node"
 )
 
 // folderFlags say which files of a folder are published.
@@ -56,7 +57,7 @@ type publishCmd struct {
 	Dir     string        `arg:"" help:"The folder that the build wrote."`
 	Site    string        `required:"" placeholder:"NAME" help:"The site, as routes name it."`
 	Preview string        `placeholder:"NAME" help:"Publish under a host of its own instead, for those who have the URL."`
-	For     time.Duration `placeholder:"TIME" help:"How long the preview stays (default: 168h)."`
+	For     node.Duration `placeholder:"TIME" help:"How long the preview stays, such as 24h (default: 168h)."`
 	Message string        `short:"m" placeholder:"TEXT" help:"What is new, for the history."`
 	IfLive  string        `placeholder:"ID" help:"Publish only if this deploy is live, or none (default: what is live when the command begins)."`
 	Wait    string        `enum:",all" default:"" placeholder:"all" help:"all: fail unless every node has it; else those that lag follow."`
@@ -89,7 +90,7 @@ func (c *publishCmd) Run(ctx context.Context, out console) (err error) {
 	defer progress.end()
 	return c.use(out, func(client *publish.Client) error {
 		req := publish.Request{
-			Site: c.Site, Preview: c.Preview, Until: c.For, Message: c.Message, By: by(), WaitAll: c.Wait != "",
+			Site: c.Site, Preview: c.Preview, Until: c.For.Std(), Message: c.Message, By: by(), WaitAll: c.Wait != "",
 			Best: c.Best, DryRun: c.DryRun, Progress: progress.tell,
 		}
 		if c.IfLive != "" {
@@ -164,7 +165,7 @@ func aboutURL(out console, url, site, preview string) error {
 		fmt.Fprintf(out.stdout, "  it has no URL: sites.%s.preview in the configuration names a host, such as "+
 			"*.preview.example.com\n", site)
 	default:
-		fmt.Fprintf(out.stdout, "  it has no URL: no route has to: site:%s\n", site)
+		fmt.Fprintf(out.stdout, "  it has no URL: no route leads to site:%s\n", site)
 	}
 	return nil
 }

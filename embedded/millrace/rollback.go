@@ -49,7 +49,7 @@ func (c *rollbackCmd) Run(ctx context.Context, out console) error {
 			done, err = client.Rollback(ctx, c.Name, id, by(), c.Message)
 		}
 		if err != nil {
-			return fmt.Errorf("roll back: %w", err)
+			return fmt.Errorf("roll back %s: %w", c.Name, err)
 		}
 		return c.print(out, c.Name, " again", done)
 	})

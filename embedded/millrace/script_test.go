@@ -69,6 +69,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "freeport": scriptFreePort, "takeport": scriptTakePort, "get": scriptGet,
+			"page": scriptPage,
 		},
 	})
 }
@@ -107,6 +108,21 @@ func scriptTakePort(ts *testscript.TestScript, _ bool, args []string) {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	ts.Check(err)
 	ts.Setenv(args[0], port)
+}
+
+// scriptPage asks once as a browser that navigates does: page URL 200 REGEXP.
+func scriptPage(ts *testscript.TestScript, _ bool, args []string) {
+	req, err := http.NewRequest(http.MethodGet, args[0], nil)
+	ts.Check(err)
+	req.Header.Set("Accept", "text/html,*/*;q=0.8")
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if strconv.Itoa(resp.StatusCode) != args[1] || !regexp.MustCompile(args[2]).Match(body) {
+		ts.Fatalf("%s answers a browser %s %s, want %s", args[0], resp.Status, body, args[1:])
+	}
 }
 
 // scriptGet retries until status and body match, since a started server needs a moment: get 200 URL REGEXP.

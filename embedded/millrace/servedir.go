@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -56,7 +58,7 @@ func (c *serveCmd) Run(ctx context.Context, out console, signals *signals) error
 	if c.Print {
 		return printConfig(out, cfg)
 	}
-	local := localFolder{dir: c.Dir, flags: c.folderFlags, watch: c.Watch}
+	local := localFolder{dir: c.Dir, flags: c.folderFlags, page: cfg.Sites.Named[localSite].SPA, watch: c.Watch}
 	return local.serve(ctx, out, signals, c.Listen != "", c.fill)
 }
 
@@ -87,8 +89,10 @@ func (c *serveCmd) fill(cfg *node.Config) error {
 type localFolder struct {
 	dir   string
 	flags folderFlags
+	page  node.SPA
 	watch bool   // publish it again when it changes
 	plain bool   // without compressed forms
+	alone bool   // index.html is its only page; set by check
 	token string // of the node's admin API
 
 	work sync.WaitGroup // the goroutine that publishes
@@ -98,7 +102,7 @@ type localFolder struct {
 func (l *localFolder) serve(
 	ctx context.Context, out console, signals *signals, edgeFixed bool, fill func(*node.Config) error,
 ) (err error) {
-	if err := l.check(ctx, out); err != nil {
+	if err := l.check(ctx); err != nil {
 		return err
 	}
 	cfg, remove, err := temporaryConfig()
@@ -117,18 +121,44 @@ func (l *localFolder) serve(
 	s := serving{open: temporary(opts, edgeFixed), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
 	s.banner = func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, cfg.Node.Name, l.dir, n.ClientURL(), "/", ready)
+		if l.alone && l.page == "" {
+			fmt.Fprintln(out.stderr,
+				"index.html is the only page: if it makes the others itself, add --spa index.html")
+		}
 		l.start(publishing, out, n)
 	}
 	return s.run(ctx)
 }
 
 // check fails if something is wrong with the folder. That ends a command at its beginning; later it is only told.
-func (l *localFolder) check(ctx context.Context, out console) error {
-	folder, err := l.flags.scan(ctx, console{out.stdout, io.Discard}, l.dir)
+func (l *localFolder) check(ctx context.Context) error {
+	folder, err := l.flags.scan(ctx, console{io.Discard, io.Discard}, l.dir)
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", l.dir, err)
 	}
-	return folder.Close()
+	err = folder.Close()
+	l.alone = onlyPage(folder)
+	isPage := func(f *publish.File) bool { return f.Path == string(l.page) }
+	if l.page != "" && !slices.ContainsFunc(folder.Files, isPage) {
+		err = errors.Join(err, usageError(fmt.Sprintf("--spa: %s has no file %s", l.dir, l.page)))
+	}
+	return err
+}
+
+// onlyPage reports whether the folder looks like a single-page application: it has scripts, and no page but
+// index.html.
+func onlyPage(folder *publish.Folder) bool {
+	pages, scripts, first := 0, 0, false
+	for _, f := range folder.Files {
+		switch path.Ext(f.Path) {
+		case ".html":
+			pages++
+			first = first || f.Path == "/index.html"
+		case ".js", ".mjs":
+			scripts++
+		}
+	}
+	return first && pages == 1 && scripts > 0
 }
 
 // start starts a goroutine that publishes the folder to the node until ctx ends.

@@ -90,10 +90,11 @@ func (c *sitesShowCmd) Run(ctx context.Context, out console, sites *sitesCmd) er
 	})
 }
 
-func printSite(out console, s *publish.Summary) error {
+func printSite(out console, s *publish.Shown) error {
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "site\t%s\n", s.Site)
-	fmt.Fprintf(w, "live\t%s since %s%s\n", shortID(s.Live), showSince(s.Since), showWhy(s.By, s.Message))
+	fmt.Fprintf(w, "live\t%s since %s%s%s\n", shortID(s.Live), showSince(s.Since), showAt(s.URL),
+		showWhy(s.By, s.Message))
 	fmt.Fprintf(w, "files\t%d, %s\n", s.Files, publish.ShowBytes(s.Bytes))
 	for _, n := range s.Nodes {
 		fmt.Fprintf(w, "node %s\t%s\n", admin.Show(n.Node), showNode(&n))
@@ -104,7 +105,8 @@ func printSite(out console, s *publish.Summary) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Previews)) {
 		p := s.Previews[name]
-		fmt.Fprintf(w, "preview %s\t%s until %s%s\n", name, shortID(p.ID), showSince(p.Until), showWhy(p.By, ""))
+		fmt.Fprintf(w, "preview %s\t%s until %s%s%s\n", name, shortID(p.ID), showSince(p.Until),
+			showAt(s.PreviewURLs[name]), showWhy(p.By, ""))
 	}
 	for i := range s.Changes {
 		ch := &s.Changes[i]
@@ -130,6 +132,13 @@ func showNode(a *deploy.Answer) string {
 		text += ": " + admin.Show(a.Error)
 	}
 	return text
+}
+
+func showAt(url string) string {
+	if url == "" {
+		return ""
+	}
+	return ", at " + admin.Show(url)
 }
 
 func showWhy(by, message string) string {

@@ -20,12 +20,12 @@ func (c *Client) Sites(ctx context.Context) (sites []Summary, raw []byte, err er
 // Site returns one site. The error is ErrNotFound if nothing was published to it.
 func (c *Client) Site(ctx context.Context, name string) (*Summary, error) {
 	s, _, err := c.SiteRaw(ctx, name)
-	return s, err
+	return &s.Summary, err
 }
 
-// SiteRaw returns one site, and the answer as received.
-func (c *Client) SiteRaw(ctx context.Context, name string) (s *Summary, raw []byte, err error) {
-	s = new(Summary)
+// SiteRaw returns one site with its URLs, and the answer as received. The site is never nil.
+func (c *Client) SiteRaw(ctx context.Context, name string) (s *Shown, raw []byte, err error) {
+	s = new(Shown)
 	raw, err = c.ask(ctx, http.MethodGet, sitePath(name, ""), nil, s)
 	return s, raw, err
 }
@@ -62,8 +62,8 @@ func (c *Client) Resolve(ctx context.Context, name, digits string) (node.Digest,
 		return id, nil
 	}
 	if len(digits) < minPrefix {
-		return node.Digest{}, fmt.Errorf("%w: %q is too short: write %d digits at least", ErrNotFound, digits,
-			minPrefix)
+		return node.Digest{}, fmt.Errorf("%w: %q has fewer than the %d digits that an id needs at least", ErrNotFound,
+			digits, minPrefix)
 	}
 	s, err := c.Site(ctx, name)
 	if err != nil {

@@ -272,6 +272,14 @@ func mappingHint(v *value) string {
 	return ""
 }
 
+// textHint says what to do where a text is expected and a list is found.
+func textHint(v *value, t reflect.Type) string {
+	if v.kind == kindList && t == reflect.TypeFor[node.Target]() {
+		return "try takes several, sites first"
+	}
+	return ""
+}
+
 func listHint(v *value) string {
 	switch v.kind { //nolint:exhaustive // the other kinds have no hint
 	case kindMapping:

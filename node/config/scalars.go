@@ -28,7 +28,7 @@ func (d *decoder) scalar(v *value, at keyPath) (text string, used, ok bool) {
 func (d *decoder) text(v *value, at keyPath, dst reflect.Value) {
 	want := func() string { return oneOf(expectedForms(dst.Type(), at)) }
 	if v.kind != kindText && v.kind != kindNumber && (v.kind != kindBool || !takesBool(dst.Type())) {
-		d.expect(v, at, want(), "")
+		d.expect(v, at, want(), textHint(v, dst.Type()))
 		return
 	}
 	text, _, ok := d.scalar(v, at)
