@@ -9,7 +9,7 @@ import (
 )
 
 // addPreviews adds a route for the previews of each site that has some. It is made of the first route that serves the
-// site, so that what its pages ask of the route's origin is answered in previews, too, if that route takes all requests.
+// site. If that takes all requests, what the pages ask of its origin is answered in previews, too.
 func (s *Server) addPreviews(set *settings) {
 	var done []string
 	for _, r := range set.routes {

@@ -1,8 +1,8 @@
 package site_test
 
 import (
-	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,7 +14,7 @@ func repeated(head, unit, tail string) []byte {
 	var b strings.Builder
 	b.WriteString(head)
 	for i := 0; b.Len() < 4<<20; i++ {
-		b.WriteString(strings.ReplaceAll(unit, "#", fmt.Sprint(i)))
+		b.WriteString(strings.ReplaceAll(unit, "#", strconv.Itoa(i)))
 	}
 	return []byte(strings.TrimSuffix(b.String(), ",") + tail)
 }
