@@ -188,7 +188,7 @@ func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 			return
 		}
 		defer leave()
-		manifest, err := io.ReadAll(io.LimitReader(bodyOf(w, r), site.MaxManifest+1))
+		manifest, err := readManifest(bodyOf(w, r), r.ContentLength)
 		switch {
 		case err != nil:
 			refuse(w, http.StatusBadRequest, "the manifest broke off: "+err.Error())

@@ -89,6 +89,17 @@ func bodyOf(w http.ResponseWriter, r *http.Request) io.Reader {
 	return &pausing{Reader: r.Body, out: out}
 }
 
+// readManifest reads a body of that length, -1 if it isn't known, up to a byte more than a manifest may have. It takes
+// no more memory than the body has: a buffer that grows takes several times as much.
+func readManifest(in io.Reader, length int64) ([]byte, error) {
+	var b bytes.Buffer
+	if length > 0 && length <= site.MaxManifest {
+		b.Grow(int(length) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(io.LimitReader(in, site.MaxManifest+1))
+	return b.Bytes(), err
+}
+
 // takeBlobs stores the blobs of a body, and returns how many there were.
 func takeBlobs(ctx context.Context, up BlobUpload, in io.Reader) (stored int, err error) {
 	for {
