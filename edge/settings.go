@@ -111,13 +111,18 @@ func (set *settings) find(x *exchange.Exchange) *exchange.Route {
 		return set.missed(x, miss)
 	}
 	x.Params = params
-	if x.EncodedSlash() && found.EncodedSlash != node.EncodedSlashKeep {
-		x.Outcome.RefusedBy = found
-		x.Outcome.Refusal = node.Errorf(node.CodeInvalid, nil,
-			"the path holds an encoded slash, which this route takes only with encoded_slash: keep")
-		return set.unmatched
+	return set.takeSlash(x, found)
+}
+
+// takeSlash returns the exchange's route, or who refuses it because its path has an encoded slash.
+func (set *settings) takeSlash(x *exchange.Exchange, found *exchange.Route) *exchange.Route {
+	if !x.EncodedSlash() || found.EncodedSlash == node.EncodedSlashKeep {
+		return found
 	}
-	return found
+	x.Outcome.RefusedBy = found
+	x.Outcome.Refusal = node.Errorf(node.CodeInvalid, nil,
+		"the path holds an encoded slash, which this route takes only with encoded_slash: keep")
+	return set.unmatched
 }
 
 // missed returns who answers an exchange that no route matches.

@@ -3,10 +3,8 @@ package admin
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -91,7 +89,6 @@ type SiteProgress struct {
 // Limits of the pages of sites.
 const (
 	changeTimeout = 2 * time.Minute
-	bodyPause     = 30 * time.Second // the longest pause in a body that is sent piece by piece
 	previewTime   = 7 * 24 * time.Hour
 	longestText   = 1024 // bytes of By and Message
 )
@@ -183,28 +180,15 @@ func siteFailure(err error) (status int, out *SitePublished) {
 	return status, out
 }
 
-// pausing reads a body that may be long but not stand still.
-type pausing struct {
-	io.Reader
-
-	out *http.ResponseController
-}
-
-func (p pausing) Read(b []byte) (int, error) {
-	_ = p.out.SetReadDeadline(time.Now().Add(bodyPause)) // if this fails, so does Read
-	return p.Reader.Read(b)
-}
-
-// bodyOf returns the body of a page that takesStream.
-func bodyOf(w http.ResponseWriter, r *http.Request) io.Reader {
-	out := http.NewResponseController(w)
-	_ = out.SetWriteDeadline(time.Time{}) // reply sets another
-	return pausing{r.Body, out}
-}
-
 func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
+	manifests := uploads{most: maxManifests, mostOfSite: maxManifestsOfSite}
 	return func(w http.ResponseWriter, r *http.Request, name string) {
-		manifest, err := io.ReadAll(io.LimitReader(bodyOf(w, r), site.MaxManifest+1))
+		leave, ok := manifests.enter(w, name)
+		if !ok {
+			return
+		}
+		defer leave()
+		manifest, err := readManifest(bodyOf(w, r), r.ContentLength)
 		switch {
 		case err != nil:
 			refuse(w, http.StatusBadRequest, "the manifest broke off: "+err.Error())
@@ -218,47 +202,16 @@ func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 }
 
 func blobsPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
+	requests := uploads{most: maxBlobs, mostOfSite: maxBlobsOfSite}
 	return func(w http.ResponseWriter, r *http.Request, name string) {
+		leave, ok := requests.enter(w, name)
+		if !ok {
+			return
+		}
+		defer leave()
 		stored, err := takeBlobs(r.Context(), n.Upload(name), bufio.NewReaderSize(bodyOf(w, r), 64<<10))
 		answerSite(w, map[string]int{"stored": stored}, err)
 	}
-}
-
-// takeBlobs stores the blobs of a body, and returns how many there were.
-func takeBlobs(ctx context.Context, up BlobUpload, in io.Reader) (stored int, err error) {
-	for {
-		found, err := receiveFrame(ctx, up, in)
-		switch {
-		case err != nil:
-			_ = up.Wait() // what came before is stored all the same
-			return stored, fmt.Errorf("take blob %d of the request: %w", stored+1, err)
-		case !found:
-			return stored, up.Wait()
-		}
-		stored++
-	}
-}
-
-// receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. found is false
-// at the end of the body.
-func receiveFrame(ctx context.Context, up BlobUpload, in io.Reader) (found bool, err error) {
-	var head [len(node.Digest{}) + 8]byte
-	switch _, err := io.ReadFull(in, head[:]); {
-	case errors.Is(err, io.EOF):
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	size := int64(binary.BigEndian.Uint64(head[len(node.Digest{}):])) //nolint:gosec // G115: a negative one is refused
-	if size < 0 || size > site.MaxFile {
-		return false, deploy.ErrUnknownBlob
-	}
-	body := &io.LimitedReader{R: in, N: size}
-	if err := up.Put(ctx, node.Digest(head[:len(node.Digest{})]), size, body); err != nil {
-		return false, err
-	}
-	_, err = io.Copy(io.Discard, body) // what was there already may not have been read
-	return true, err
 }
 
 // readChange reads the body of a change. It answers the request itself if that isn't one.

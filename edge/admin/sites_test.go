@@ -117,7 +117,13 @@ func serveSites(t *testing.T) (*siteNode, func(method, path, token string, body 
 	s := serve(t, admin.Node{
 		Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o, Sites: n,
 	}, token, nil)
-	return n, func(method, path, token string, body []byte) (int, string) {
+	return n, asker(t, s)
+}
+
+// asker returns a function that sends a request to the API.
+func asker(t *testing.T, s *admin.Server) func(method, path, token string, body []byte) (int, string) {
+	t.Helper()
+	return func(method, path, token string, body []byte) (int, string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr()+path, bytes.NewReader(body))
 		if err != nil {

@@ -81,6 +81,9 @@ func (p *Policy) wrap(next exchange.Handler) exchange.Handler {
 // handle answers from the sites, or from what stands behind them.
 func (p *Policy) handle(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 	get := x.Method == http.MethodGet || x.Method == http.MethodHead
+	if p.preview != "" && p.previewOf(x.Host) == nil { // nobody reaches the origin by a host that he made up
+		return nil, errNoPreview
+	}
 	if p.passesOn && (!get || x.Upgrade.Socket) {
 		return p.next(ctx, x)
 	}

@@ -82,12 +82,36 @@ func (f *File) check(known map[node.Digest]node.Blob) error {
 	return nil
 }
 
-func checkBlob(b node.Blob, known map[node.Digest]node.Blob) error {
+// checkSizes returns an error if a file has more codings than there are, or a blob that can't be.
+func (f *File) checkSizes() error {
+	if len(f.Codings) > numCodings {
+		return fmt.Errorf("more than %d codings", numCodings)
+	}
+	for coding, b := range f.Codings {
+		if err := checkSize(b); err != nil {
+			return fmt.Errorf("coding %s: %w", coding, err)
+		}
+	}
+	return checkSize(f.Blob)
+}
+
+// checkSize returns what is wrong with a blob by itself.
+func checkSize(b node.Blob) error {
 	if err := b.Check(); err != nil {
 		return err
 	}
+	if slices.Contains(b.Chunks, node.Digest{}) {
+		return node.ErrBlob
+	}
 	if b.Size > MaxFile {
 		return fmt.Errorf("%d bytes, more than %d", b.Size, int64(MaxFile))
+	}
+	return nil
+}
+
+func checkBlob(b node.Blob, known map[node.Digest]node.Blob) error {
+	if err := checkSize(b); err != nil {
+		return err
 	}
 	if other, ok := known[b.Digest]; ok && (other.Size != b.Size || !slices.Equal(other.Chunks, b.Chunks)) {
 		return fmt.Errorf("digest %s has two sizes", b.Digest)

@@ -72,17 +72,28 @@ func decode(data []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-// read decodes a manifest piece by piece, so that one with too many files ends at the first that is too many. What it
-// lets pass, such as an unknown key, the comparison of spellings in decode finds.
+// Limits of one value in an encoded manifest, in bytes: more than the largest one has. Of many small elements, which a
+// decoded value has room for in vain, a longer text would make 30 times its size.
+const (
+	maxFileText = 3 << 20   // four forms of a file of MaxFile, with their chunks
+	maxRuleText = 128 << 10 // fields of maxFieldsBytes, each character escaped
+)
+
+// read decodes a manifest piece by piece, so that one with too many files, or with one that is too large, ends there.
+// What it lets pass, such as an unknown key of a file, the comparison of spellings in decode finds.
 func (m *Manifest) read(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := expect(dec, json.Delim('{')); err != nil {
 		return err
 	}
+	seen := map[json.Token]bool{}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
 			return err
+		}
+		if seen[key] {
+			return fmt.Errorf("key %q is in it twice", key)
 		}
 		switch key {
 		case "version":
@@ -94,11 +105,12 @@ func (m *Manifest) read(data []byte) error {
 		case "redirects":
 			m.Redirects, err = readRules[Redirect](dec)
 		default:
-			err = fmt.Errorf("unknown key %q", key)
+			err = fmt.Errorf("unknown key %q", shorten(fmt.Sprint(key)))
 		}
 		if err != nil {
 			return err
 		}
+		seen[key] = true
 	}
 	if err := expect(dec, json.Delim('}')); err != nil {
 		return err
@@ -123,19 +135,37 @@ func (m *Manifest) readFiles(dec *json.Decoder) error {
 			return err
 		}
 		path, _ := key.(string) // a key is a string, or Token has an error
+		if len(path) > maxPattern {
+			return fmt.Errorf("file %s: its path has %d bytes", shorten(path), len(path))
+		}
 		if _, again := m.Files[path]; again {
 			return fmt.Errorf("file %s is in it twice", path)
 		}
 		var f File
-		if err := dec.Decode(&f); err != nil {
-			return err
+		if err := readValue(dec, &f, maxFileText); err != nil {
+			return fmt.Errorf("file %s: %w", path, err)
+		}
+		if err := f.checkSizes(); err != nil {
+			return fmt.Errorf("file %s: %w", path, err)
 		}
 		m.Files[path] = f
 	}
 	return expect(dec, json.Delim('}'))
 }
 
-func readRules[T any](dec *json.Decoder) ([]T, error) {
+// readValue reads one value into v, unless its text is too long.
+func readValue(dec *json.Decoder, v any, longest int) error {
+	var text json.RawMessage
+	if err := dec.Decode(&text); err != nil {
+		return err
+	}
+	if len(text) > longest {
+		return fmt.Errorf("it has %d bytes, more than %d", len(text), longest)
+	}
+	return json.Unmarshal(text, v)
+}
+
+func readRules[T HeaderRule | Redirect](dec *json.Decoder) ([]T, error) {
 	if err := expect(dec, json.Delim('[')); err != nil {
 		return nil, err
 	}
@@ -145,8 +175,11 @@ func readRules[T any](dec *json.Decoder) ([]T, error) {
 			return nil, errTooManyRules
 		}
 		var r T
-		if err := dec.Decode(&r); err != nil {
-			return nil, err
+		if err := readValue(dec, &r, maxRuleText); err != nil {
+			return nil, fmt.Errorf("rule %d: %w", len(rules)+1, err)
+		}
+		if h, ok := any(&r).(*HeaderRule); ok && h.fields() > maxRuleFields {
+			return nil, errTooManyFields
 		}
 		rules = append(rules, r)
 	}

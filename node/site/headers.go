@@ -135,11 +135,11 @@ func (p *headerParser) end() {
 	}
 	p.open = false
 	switch {
-	case len(p.rule.Set)+len(p.rule.Unset) == 0:
+	case p.rule.fields() == 0:
 		p.report(p.path, 0, mistakef("indent them below it", "the path has no fields"))
 	case len(p.rules) == MaxRules:
 		p.report(p.path, 0, errTooManyRules)
-	case len(p.rule.Set)+len(p.rule.Unset) > maxRuleFields:
+	case p.rule.fields() > maxRuleFields:
 		p.report(p.path, 0, errTooManyFields)
 	default:
 		p.rules = append(p.rules, p.rule)
@@ -241,6 +241,9 @@ func checkHeaders(rules []HeaderRule) error {
 	return fieldsFit(rules)
 }
 
+// fields returns how many fields a rule sets and removes.
+func (r *HeaderRule) fields() int { return len(r.Set) + len(r.Unset) }
+
 func (r *HeaderRule) check(before int) error {
 	text, _, err := parsePattern(r.Path)
 	switch {
@@ -250,9 +253,9 @@ func (r *HeaderRule) check(before int) error {
 		return errors.New("its path isn't in its one spelling")
 	case r.Line <= before:
 		return errLines
-	case len(r.Set)+len(r.Unset) == 0:
+	case r.fields() == 0:
 		return errors.New("it has no fields")
-	case len(r.Set)+len(r.Unset) > maxRuleFields:
+	case r.fields() > maxRuleFields:
 		return errTooManyFields
 	}
 	for _, f := range r.Set {

@@ -55,6 +55,8 @@ const (
 	Gzip     Coding = "gzip" // RFC 1952
 )
 
+const numCodings = 3 // that File.Codings may have
+
 // HeaderRule sets and removes response fields for paths. Line is where it stands in _headers.
 type HeaderRule struct {
 	Line  int           `json:"line"`

@@ -40,7 +40,7 @@ func TestCheckName(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	m := withRules(t, "/a /b\n/c /d 301!\n", "/*\n  X-A: b\n  ! X-B\n", "/index.html", "/a%20b.js")
 	m.Files["/big.bin"] = site.File{
-		Blob:    node.Blob{Digest: node.DigestOf(nil), Size: node.BlobChunk + 1, Chunks: make([]node.Digest, 2)},
+		Blob:    node.Blob{Digest: node.DigestOf(nil), Size: node.BlobChunk + 1, Chunks: []node.Digest{{1}, {2}}},
 		Codings: map[site.Coding]node.Blob{site.Brotli: {Digest: node.DigestOf([]byte("br")), Size: 2}},
 	}
 	good, err := site.Encode(m)
@@ -53,7 +53,7 @@ func TestDecodeRefuses(t *testing.T) {
 	digest := node.DigestOf([]byte("br")).String()
 	for change, want := range map[[2]string]string{
 		{`"version":1`, `"version":2`}:                               "version 2",
-		{`"version":1`, `"version":1,"version":1`}:                   "one spelling",
+		{`"version":1`, `"version":1,"version":1`}:                   "twice",
 		{`"version":1,`, ``}:                                         "version 0",
 		{`"version"`, ` "version"`}:                                  "one spelling",
 		{`"version"`, `"Version"`}:                                   "unknown key",
@@ -116,7 +116,7 @@ func TestDecodeLimits(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"version":1,"files":{`)
 	for i := range site.MaxFiles + 1 {
-		fmt.Fprintf(&b, `"/%d":{},`, i)
+		fmt.Fprintf(&b, `"/%d":{"digest":"%064x","size":1},`, i, i+1)
 	}
 	_, err := site.Decode([]byte(b.String()))
 	wantError(t, "too many files", err, "more than 200000 files")
