@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/node"
 	"millrace/node/site"
 )
 
@@ -48,5 +49,32 @@ func TestDecodeTakesLittleMemory(t *testing.T) {
 		if err == nil || len(err.Error()) > 1000 {
 			t.Errorf("%s: %.200v", name, err)
 		}
+	}
+}
+
+// The largest file in all forms, and the largest rule, are within the bounds.
+func TestLargestValues(t *testing.T) {
+	form := func(n byte) node.Blob {
+		b := node.Blob{Digest: node.Digest{n}, Size: site.MaxFile}
+		for i := range b.Parts() {
+			b.Chunks = append(b.Chunks, node.DigestOf([]byte{n, byte(i), byte(i >> 8)}))
+		}
+		return b
+	}
+	m := manifest("/index.html")
+	m.Files["/"+strings.Repeat("%C3%BC", 340)] = site.File{
+		Blob: form(1), Codings: map[site.Coding]node.Blob{site.Brotli: form(2), site.Zstd: form(3), site.Gzip: form(4)},
+	}
+	rule := site.HeaderRule{Line: 1, Path: "/*"}
+	for i := range 3 {
+		rule.Set = append(rule.Set, site.HeaderField{Name: "X-" + strconv.Itoa(i), Value: strings.Repeat(`"`, 8<<10)})
+	}
+	m.Headers = []site.HeaderRule{rule}
+	text, err := site.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := site.Decode(text); err != nil {
+		t.Error(err)
 	}
 }
