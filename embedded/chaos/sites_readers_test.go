@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// siteReaders lets a hundred clients read one large file at once. Each must get it whole; the memory that the node needs
-// for them is told.
+// siteReaders lets a hundred clients read one large file at once. Each must get it whole; the memory that the node
+// needs for them is told.
 func siteReaders(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	const readers = 100
@@ -53,8 +53,8 @@ func siteReaders(t *testing.T, long bool) (seen string) {
 	if wrong.Load() > 0 {
 		t.Errorf("%d of %d readers didn't get the file", wrong.Load(), readers)
 	}
-	return fmt.Sprintf("%d readers of %d MiB had it after %s; the node's memory went from %d to %d MiB meanwhile", readers,
-		size>>20, took.Round(time.Millisecond), before>>20, after>>20)
+	return fmt.Sprintf("%d readers of %d MiB had it after %s; the node's memory went from %d to %d MiB meanwhile",
+		readers, size>>20, took.Round(time.Millisecond), before>>20, after>>20)
 }
 
 // writeLarge writes a file of random bytes, and returns their checksum.

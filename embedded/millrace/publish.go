@@ -43,7 +43,8 @@ func (f folderFlags) scan(ctx context.Context, out console, dir string) (*publis
 		skipped = append(skipped[:shown], fmt.Sprintf("and %d more", n-shown))
 	}
 	if len(skipped) > 0 {
-		fmt.Fprintf(out.stderr, "left out: %s (--include publishes those that are no secrets)\n", strings.Join(skipped, ", "))
+		fmt.Fprintf(out.stderr, "left out: %s (--include publishes those that are no secrets)\n",
+			strings.Join(skipped, ", "))
 	}
 	if err := folder.Err(); err != nil {
 		return nil, errors.Join(err, folder.Close())

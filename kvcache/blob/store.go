@@ -79,10 +79,10 @@ type Stats struct {
 
 // Limits of what is done at once.
 const (
-	sendBytes  = 8 << 20 // of chunks sent and not acknowledged
+	sendBytes  = 4 << 20 // of chunks sent and not acknowledged
 	sendWeight = 16 << 10
 	sendLarges = 4
-	fetchAsks  = 6
+	fetchAsks  = 4
 	fetchAnew  = 16
 )
 
