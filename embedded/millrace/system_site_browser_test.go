@@ -17,8 +17,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"millrace/node/nodetest"
 )
 
 // TestSiteBrowser publishes a single-page application, built as bundlers do it, and looks at it with a real browser:
@@ -254,10 +257,26 @@ func browser(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, "chromium", append([]string{
 		"--headless=new", "--no-sandbox", "--disable-gpu",
-		"--disable-dev-shm-usage", "--no-first-run", "--user-data-dir=" + t.TempDir(),
+		"--disable-dev-shm-usage", "--no-first-run", "--user-data-dir=" + browserProfile(t),
 	}, args...)...)
 	cmd.WaitDelay = patience // children may keep its output open
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // its children too
 	return cmd
+}
+
+// browserProfile returns an empty directory for a Chromium. Its processes write there until the last of them has ended,
+// which may be after the first one has, so it is removed as soon as that is possible.
+func browserProfile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		nodetest.Eventually(t, "the browser's directory can be removed", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return dir
 }
 
 // missing fails unless a browser that navigates to the URL gets 404 and no page.

@@ -176,7 +176,7 @@ func browse(t *testing.T, edge string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	browser := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
 		"--disable-dev-shm-usage", "--no-first-run",
-		"--user-data-dir="+t.TempDir(), edge+"/")
+		"--user-data-dir="+browserProfile(t), edge+"/")
 	if err := browser.Start(); err != nil {
 		t.Fatal(err)
 	}
