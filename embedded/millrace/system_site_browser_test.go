@@ -269,12 +269,12 @@ func browser(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 // which may be after the first one has, so it is removed as soon as that is possible.
 func browserProfile(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "chromium")
+	dir, err := os.MkdirTemp("", "chromium") //nolint:usetesting // t.TempDir fails while somebody still writes there
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		nodetest.Eventually(t, "the browser's directory can be removed", func() bool { return os.RemoveAll(dir) == nil })
+		nodetest.Eventually(t, "the browser's directory is removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return dir
 }
