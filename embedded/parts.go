@@ -61,12 +61,11 @@ func newParts(n *Node) *parts {
 		cfg: cfg, log: log, memory: p.memory, state: p.state, nats: p.nats, mesh: p.mesh, disk: p.disk,
 		nodes: p.nodes,
 	}
-	p.edge = &edgeServer{}
 	p.sites = &sites{
 		cfg: cfg, log: log, applied: p.applied, memory: p.memory, state: p.state, mesh: p.mesh, disk: p.disk,
-		nodes: p.nodes, edge: p.edge,
+		nodes: p.nodes,
 	}
-	*p.edge = edgeServer{
+	p.edge = &edgeServer{
 		cfg: cfg, log: log, memory: p.memory, state: p.state, mesh: p.mesh, nodes: p.nodes, cache: p.cache,
 		limits: p.limits, sites: p.sites,
 	}
@@ -165,6 +164,6 @@ func (p *parts) adminNode(opts *Options) admin.Node {
 		Limits:  p.limits,
 		Reload:  p.reloads,
 		Tail:    &events{mesh: p.mesh},
-		Sites:   siteAdmin{p.sites},
+		Sites:   siteAdmin{p.sites, p.edge},
 	}
 }

@@ -8,12 +8,16 @@ import (
 	"strings"
 
 	"millrace/edge/admin"
+	edgesite "millrace/edge/site"
 	"millrace/kvcache/deploy"
 	"millrace/node"
 )
 
 // siteAdmin answers the pages of sites. It implements admin.Sites.
-type siteAdmin struct{ sites *sites }
+type siteAdmin struct {
+	sites *sites
+	edge  *edgeServer
+}
 
 var _ admin.Sites = siteAdmin{}
 
@@ -84,7 +88,7 @@ func (a siteAdmin) Manifest(ctx context.Context, name string, id node.Digest) ([
 
 // URL returns where clients find a site, or a preview of it; empty if no route says so.
 func (a siteAdmin) URL(name, preview string, id node.Digest) string {
-	cfg, server := a.sites.applied.Load(), a.sites.edge.server
+	cfg, server := a.sites.applied.Load(), a.edge.server
 	if server == nil {
 		return ""
 	}
@@ -93,11 +97,11 @@ func (a siteAdmin) URL(name, preview string, id node.Digest) string {
 		port = ""
 	}
 	if preview != "" {
-		_, host, ok := strings.Cut(cfg.Sites.Named[name].Preview, "*.")
-		if !ok {
+		host := edgesite.PreviewHost(cfg.Sites.Named[name].Preview, preview, id)
+		if host == "" {
 			return ""
 		}
-		return "http://" + preview + "-" + id.String()[:previewDigits] + "." + host + port + "/"
+		return "http://" + host + port + "/"
 	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
@@ -106,12 +110,9 @@ func (a siteAdmin) URL(name, preview string, id node.Digest) string {
 		}
 		path := strings.TrimSuffix(r.Path.String(), "*")
 		if r.Host == "" {
-			return a.sites.edge.url() + path
+			return a.edge.url() + path
 		}
 		return "http://" + string(r.Host) + port + path
 	}
 	return ""
 }
-
-// previewDigits is how many digits of a deploy's id the host of a preview has: 80 bits, which nobody guesses.
-const previewDigits = 20

@@ -30,7 +30,6 @@ type sites struct {
 	mesh    *meshConn
 	disk    *disk
 	nodes   *nodes
-	edge    *edgeServer
 
 	settings atomic.Pointer[map[string]node.Site] // of the configuration that is applied, or is being applied
 
@@ -140,7 +139,7 @@ func (s *sites) tell(e deploy.Event) {
 		return data
 	})
 	if e.What != "staged" {
-		s.state.record("site", fmt.Sprintf("%s: %s %s", e.Site, e.What, shortDeploy(e.ID)))
+		s.state.record("site", fmt.Sprintf("%s: %s %s", e.Site, e.What, deploy.Shown(e.ID)))
 		select {
 		case s.wake <- struct{}{}:
 		default: // it is awake
@@ -199,15 +198,7 @@ func behind(site *deploy.NodeStatus) string {
 		does = site.Trouble + "; it tries again"
 	}
 	return fmt.Sprintf("site %s is behind on this node for %s: it serves %s, and %s is live: %s", site.Site,
-		age.Round(time.Second), shortDeploy(site.Serves), shortDeploy(site.Live), does)
-}
-
-// shortDeploy is how people see the id of a deploy.
-func shortDeploy(id node.Digest) string {
-	if id == (node.Digest{}) {
-		return "nothing"
-	}
-	return id.String()[:12]
+		age.Round(time.Second), deploy.Shown(site.Serves), deploy.Shown(site.Live), does)
 }
 
 func (s *sites) status(st *admin.Status) {

@@ -28,6 +28,12 @@ func ParseDigest(s string) (Digest, error) {
 // String returns the digest as 64 hexadecimal digits in lower case: safe as a file name and as a token of a subject.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// shortDigits is how many digits of a digest Short returns.
+const shortDigits = 12
+
+// Short returns the first digits of String: how people see the id of a deploy.
+func (d Digest) Short() string { return d.String()[:shortDigits] }
+
 // MarshalText writes the digest as String does, and an empty text for the zero value.
 func (d Digest) MarshalText() ([]byte, error) {
 	if d == (Digest{}) {

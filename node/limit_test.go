@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestWindow(t *testing.T) {
@@ -36,7 +37,7 @@ func TestWindow(t *testing.T) {
 	}
 	for _, input := range []string{"", "0", "0s", "15", "d", "-1s", "Day", "days", "week", "99999999h"} {
 		var w node.Window
-		wantError(t, input, w.UnmarshalText([]byte(input)),
+		nodetest.WantError(t, input, w.UnmarshalText([]byte(input)),
 			"is not a window: write a duration such as 1s, 15m or 24h, or day or month")
 	}
 	for input, want := range map[string]string{
@@ -44,7 +45,7 @@ func TestWindow(t *testing.T) {
 		"90SEC": "1m30s",
 	} {
 		var w node.Window
-		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write "+want)
+		nodetest.WantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write "+want)
 	}
 }
 
@@ -87,7 +88,7 @@ func TestLimitText(t *testing.T) {
 		"2147483648/15m": "2147483648 is out of range: use 0 to 2147483647",
 	} {
 		var l node.Limit
-		wantError(t, input, l.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, l.UnmarshalText([]byte(input)), want)
 	}
 }
 
@@ -130,25 +131,25 @@ func TestLimitValues(t *testing.T) {
 		"fixed": "", "sliding": "", "bucket": "", "concurrent": "",
 		"slidng": `did you mean "sliding"?`, "": "is not known",
 	} {
-		wantError(t, input, algorithm.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, algorithm.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"first": "", "clock": "", "clok": `did you mean "clock"?`} {
-		wantError(t, input, align.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, align.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{
 		"closed": "", "open": "", "share": "",
 		"shared": `did you mean "share"?`,
 	} {
-		wantError(t, input, away.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, away.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"refuse": "", "queue": "", "wait": "is not known"} {
-		wantError(t, input, mode.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, mode.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{
 		"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "",
 		"draft-9": `did you mean "draft-8"?`,
 	} {
-		wantError(t, input, headers.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, headers.UnmarshalText([]byte(input)), want)
 	}
 }
 
@@ -162,7 +163,7 @@ func TestZone(t *testing.T) {
 	} {
 		var z node.Zone
 		err := z.UnmarshalText([]byte(input))
-		wantError(t, input, err, want)
+		nodetest.WantError(t, input, err, want)
 		if err == nil && z.Location().String() != input {
 			t.Errorf("%q has the location %s", input, z.Location())
 		}
@@ -196,7 +197,7 @@ func TestLimitKey(t *testing.T) {
 		"param:a-b", "param:{a}", "query:x",
 	} {
 		var k node.LimitKey
-		wantError(t, input, k.UnmarshalText([]byte(input)),
+		nodetest.WantError(t, input, k.UnmarshalText([]byte(input)),
 			"is not a key of limits: write ip, all, header:NAME, cookie:NAME or param:NAME")
 	}
 }

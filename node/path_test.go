@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // TestPatternsAsPeopleWriteThem compares patterns with a request's path as a browser sends it.
@@ -101,9 +102,11 @@ func TestHostsInASCII(t *testing.T) {
 		}
 	}
 	var b node.BaseURL
-	wantError(t, "a target", b.UnmarshalText([]byte("http://café.example:3000")), "so write xn--caf-dma.example")
+	nodetest.WantError(t, "a target", b.UnmarshalText([]byte("http://café.example:3000")),
+		"so write xn--caf-dma.example")
 	var l node.Location
-	wantError(t, "a redirect", l.UnmarshalText([]byte("https://café.example/a")), "so write xn--caf-dma.example")
+	nodetest.WantError(t, "a redirect", l.UnmarshalText([]byte("https://café.example/a")),
+		"so write xn--caf-dma.example")
 	var a node.Address
-	wantError(t, "an address", a.UnmarshalText([]byte("café.example:80")), "so write xn--caf-dma.example")
+	nodetest.WantError(t, "an address", a.UnmarshalText([]byte("café.example:80")), "so write xn--caf-dma.example")
 }

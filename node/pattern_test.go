@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestParsePattern(t *testing.T) {
@@ -52,7 +53,7 @@ func TestParsePattern(t *testing.T) {
 		{"/a%2F..%2Fb", "never matches"},
 	} {
 		p, err := node.ParsePattern(tc.pattern)
-		wantError(t, tc.pattern, err, tc.err)
+		nodetest.WantError(t, tc.pattern, err, tc.err)
 		if text, marshalErr := p.MarshalText(); err == nil && (string(text) != tc.pattern || marshalErr != nil) {
 			t.Errorf("%q is written as %q, %v", tc.pattern, text, marshalErr)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestRouteID(t *testing.T) {
@@ -67,7 +68,7 @@ func TestHost(t *testing.T) {
 	} {
 		var h node.Host
 		err := h.UnmarshalText([]byte(input))
-		wantError(t, input, err, want)
+		nodetest.WantError(t, input, err, want)
 		if err == nil && string(h) != strings.ToLower(input) {
 			t.Errorf("%q became %q", input, h)
 		}
@@ -81,7 +82,7 @@ func TestMethod(t *testing.T) {
 		"TRACE": "never forwarded",
 	} {
 		var m node.Method
-		wantError(t, input, m.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, m.UnmarshalText([]byte(input)), want)
 	}
 }
 
@@ -91,7 +92,7 @@ func TestEncodedSlash(t *testing.T) {
 		"": "is not known",
 	} {
 		var e node.EncodedSlash
-		wantError(t, input, e.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, e.UnmarshalText([]byte(input)), want)
 	}
 }
 

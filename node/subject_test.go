@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestParseSubject(t *testing.T) {
@@ -27,7 +28,7 @@ func TestParseSubject(t *testing.T) {
 		"stream.x": "belongs to Millrace", "$JS.API": "token", "a.é": "token",
 	} {
 		s, err := node.ParseSubject(input)
-		wantError(t, input, err, want)
+		nodetest.WantError(t, input, err, want)
 		if err == nil && s.String() != input {
 			t.Errorf("%q is written as %q", input, s)
 		}

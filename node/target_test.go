@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestTarget(t *testing.T) {
@@ -17,7 +18,7 @@ func TestTarget(t *testing.T) {
 	} {
 		var target node.Target
 		err := target.UnmarshalText([]byte(input))
-		wantError(t, input, err, want)
+		nodetest.WantError(t, input, err, want)
 		if text, marshalErr := target.MarshalText(); err == nil && (string(text) != input || marshalErr != nil) {
 			t.Errorf("%q is written as %q, %v", input, text, marshalErr)
 		}
@@ -63,7 +64,7 @@ func TestBaseURL(t *testing.T) {
 	} {
 		var b node.BaseURL
 		err := b.UnmarshalText([]byte(input))
-		wantError(t, input, err, want)
+		nodetest.WantError(t, input, err, want)
 		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q: the error shows the password: %v", input, err)
 		}
@@ -84,6 +85,6 @@ func TestLocal(t *testing.T) {
 		"": "is not known",
 	} {
 		var l node.Local
-		wantError(t, input, l.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, l.UnmarshalText([]byte(input)), want)
 	}
 }

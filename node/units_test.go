@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestDuration(t *testing.T) {
@@ -29,7 +30,7 @@ func TestDuration(t *testing.T) {
 		"-0s": "is negative", "99999999h": "not a duration",
 	} {
 		var d node.Duration
-		wantError(t, input, d.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, d.UnmarshalText([]byte(input)), want)
 	}
 }
 
@@ -53,7 +54,7 @@ func TestSize(t *testing.T) {
 		"9223372036854775808B", "0x1B",
 	} {
 		var s node.Size
-		wantError(t, input, s.UnmarshalText([]byte(input)), "is not a size")
+		nodetest.WantError(t, input, s.UnmarshalText([]byte(input)), "is not a size")
 	}
 }
 
@@ -78,7 +79,7 @@ func TestAddress(t *testing.T) {
 		"a b:80":      "is not an address", "a\n:80": "is not an address", "é:80": "is not an address",
 	} {
 		var a node.Address
-		wantError(t, input, a.UnmarshalText([]byte(input)), want)
+		nodetest.WantError(t, input, a.UnmarshalText([]byte(input)), want)
 	}
 }
 
@@ -105,7 +106,7 @@ func TestPrefix(t *testing.T) {
 	}
 	for _, input := range []string{"", "10.0.0.0/33", "10.0.0", "example.com", "10.0.0.0/", "10.0.0.0-10.0.0.9"} {
 		var p node.Prefix
-		wantError(t, input, p.UnmarshalText([]byte(input)), "is not an address range")
+		nodetest.WantError(t, input, p.UnmarshalText([]byte(input)), "is not an address range")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"millrace/mesh"
+	"millrace/node"
 	"millrace/node/http1"
 )
 
@@ -23,6 +24,15 @@ func (p *Policy) previewOf(host string) *Deploy {
 		return nil
 	}
 	return d
+}
+
+// PreviewHost returns the host at which a preview of a deploy is served; "" if the pattern is empty: the site has none.
+func PreviewHost(pattern, name string, id node.Digest) string {
+	_, domain, ok := strings.Cut(pattern, "*.")
+	if !ok {
+		return ""
+	}
+	return name + "-" + id.String()[:previewDigits] + "." + domain
 }
 
 // PreviewLabel returns what a host has in place of the star of a preview host. ok is false if it doesn't match. host

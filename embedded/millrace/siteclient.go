@@ -74,15 +74,12 @@ func by() string {
 	return u.Username
 }
 
-// shownDigits is how many digits of an id are shown to people, who may write as many.
-const shownDigits = 12
-
 // shortID shows an id; "none" for the zero value.
 func shortID(id node.Digest) string {
 	if id == (node.Digest{}) {
 		return "none"
 	}
-	return id.String()[:shownDigits]
+	return id.Short()
 }
 
 // resolve returns the id of a deploy from its first digits; with none, what is written is "none".

@@ -14,37 +14,9 @@ import (
 // same for a while, so that a build is published when it is done. The capacity is 1: a change adds nothing while one is
 // waiting. The goroutine ends with ctx.
 func watchFolder(ctx context.Context, dir string, every time.Duration) <-chan struct{} {
-	changes := make(chan struct{}, 1)
 	applied, _ := fingerprint(ctx, dir)
-	go func() {
-		before := applied
-		for {
-			begun := time.Now()
-			timer := time.NewTimer(every)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-timer.C:
-			}
-			now, ok := fingerprint(ctx, dir)
-			if took := time.Since(begun) - every; took > every/10 {
-				every = 10 * took // a large folder: looking at it mustn't take more than a tenth of a processor
-			}
-			if !ok {
-				continue
-			}
-			if now == before && now != applied {
-				applied = now
-				select {
-				case changes <- struct{}{}:
-				default: // one is waiting already
-				}
-			}
-			before = now
-		}
-	}()
-	return changes
+	look := func() ([sha256.Size]byte, bool) { return fingerprint(ctx, dir) }
+	return watchState(ctx, applied, every, look, func(a, b [sha256.Size]byte) bool { return a == b })
 }
 
 // fingerprint returns a value that is another one when a file in the folder has another name, size or time. ok is false

@@ -40,7 +40,7 @@ func (a *aside) save(n *note) {
 }
 
 func (a *aside) tell(e Event) {
-	a.cfg.Log.Info("a site has changed", "site", e.Site, "what", e.What, "id", shortID(e.ID))
+	a.cfg.Log.Info("a site has changed", "site", e.Site, "what", e.What, "id", e.ID.Short())
 	select {
 	case a.events <- e:
 	default:

@@ -122,15 +122,15 @@ const fillSmall = 1 << 20
 // readManifest reads the manifest of a deploy.
 func (s *Store) readManifest(ctx context.Context, r *Record) (*site.Manifest, error) {
 	if r.Manifest.Size > site.MaxManifest {
-		return nil, fmt.Errorf("read the manifest of %s: it has %d bytes", shortID(r.ID()), r.Manifest.Size)
+		return nil, fmt.Errorf("read the manifest of %s: it has %d bytes", r.ID().Short(), r.Manifest.Size)
 	}
 	data, err := s.cfg.Blobs.ReadAll(ctx, r.Manifest)
 	if err != nil {
-		return nil, fmt.Errorf("read the manifest of %s: %w", shortID(r.ID()), err)
+		return nil, fmt.Errorf("read the manifest of %s: %w", r.ID().Short(), err)
 	}
 	m, err := site.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("read the manifest of %s: %w", shortID(r.ID()), err)
+		return nil, fmt.Errorf("read the manifest of %s: %w", r.ID().Short(), err)
 	}
 	return m, nil
 }
@@ -142,7 +142,7 @@ func makeDeploy(id node.Digest, m *site.Manifest, how made) (*Deploy, error) {
 		index, err = site.NewIndex(id, hashedOnly(m, index), how.options)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("prepare deploy %s: %w", shortID(id), err)
+		return nil, fmt.Errorf("prepare deploy %s: %w", id.Short(), err)
 	}
 	return &Deploy{ID: id, Index: index, light: how.light}, nil
 }

@@ -240,6 +240,3 @@ func optionsOf(settings map[string]node.Site, name string) site.Options {
 	}
 	return site.Options{SPA: s.SPA, Slash: s.Slash, Immutable: s.Immutable}
 }
-
-// shortID is how people see the id of a deploy.
-func shortID(id node.Digest) string { return id.String()[:12] }

@@ -122,12 +122,13 @@ type LostRaceError struct {
 }
 
 func (e *LostRaceError) Error() string {
-	return fmt.Sprintf("another deploy became live meanwhile: %s, not %s", nameOf(e.Live), nameOf(e.Wanted))
+	return fmt.Sprintf("another deploy became live meanwhile: %s, not %s", Shown(e.Live), Shown(e.Wanted))
 }
 
-func nameOf(id node.Digest) string {
+// Shown is how people see what is live: the first digits of the id, or that it is nothing.
+func Shown(id node.Digest) string {
 	if id == (node.Digest{}) {
 		return "nothing"
 	}
-	return shortID(id)
+	return id.Short()
 }

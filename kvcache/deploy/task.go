@@ -187,7 +187,7 @@ func (f *follower) failed(b *brought, now time.Time) {
 		e.stage, e.since = stageFailed, now
 	}
 	f.store.cfg.Log.Error("a deploy can't be brought to this node; it is tried again", "site", b.site,
-		"id", shortID(e.record.ID()), "cause", b.err)
+		"id", e.record.ID().Short(), "cause", b.err)
 }
 
 // After an attempt that failed a deploy is brought again, first after againFirst; it doubles up to againLast.

@@ -2,7 +2,6 @@ package site_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -60,19 +59,6 @@ func show(a site.Answer) string {
 		return code + " to " + a.Location
 	}
 	return code
-}
-
-// wantError fails unless err contains the wanted text; "" wants no error.
-func wantError(t *testing.T, input string, err error, want string) {
-	t.Helper()
-	switch {
-	case want == "" && err != nil:
-		t.Errorf("%q: %v", input, err)
-	case want != "" && err == nil:
-		t.Errorf("%q is accepted, want an error with %q", input, want)
-	case want != "" && !strings.Contains(err.Error(), want):
-		t.Errorf("%q: %v, want an error with %q", input, err, want)
-	}
 }
 
 // ordered returns a sorted copy.

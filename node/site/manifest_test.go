@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"millrace/node"
+	"millrace/node/nodetest"
 	"millrace/node/site"
 )
 
@@ -32,7 +33,7 @@ func TestCheckName(t *testing.T) {
 		strings.Repeat("d/", 32) + "f": "deep",
 	} {
 		_, err := site.CheckName(name)
-		wantError(t, name, err, want)
+		nodetest.WantError(t, name, err, want)
 	}
 }
 
@@ -100,7 +101,7 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 		bad := strings.Replace(string(good), change[0], change[1], 1)
 		_, err := site.Decode([]byte(bad))
-		wantError(t, change[1], err, want)
+		nodetest.WantError(t, change[1], err, want)
 		if !errors.Is(err, site.ErrManifest) {
 			t.Errorf("%s: %v isn't ErrManifest", change[1], err)
 		}
@@ -119,11 +120,11 @@ func TestDecodeLimits(t *testing.T) {
 		fmt.Fprintf(&b, `"/%d":{"digest":"%064x","size":1},`, i, i+1)
 	}
 	_, err := site.Decode([]byte(b.String()))
-	wantError(t, "too many files", err, "more than 200000 files")
+	nodetest.WantError(t, "too many files", err, "more than 200000 files")
 	_, err = site.Decode([]byte(`{"version":1,"files":{},"headers":[` + strings.Repeat(`{},`, site.MaxRules+1)))
-	wantError(t, "too many rules", err, "more than 10000 rules")
+	nodetest.WantError(t, "too many rules", err, "more than 10000 rules")
 	_, err = site.Decode(make([]byte, site.MaxManifest+1))
-	wantError(t, "too long", err, "bytes, more than")
+	nodetest.WantError(t, "too long", err, "bytes, more than")
 }
 
 // The same files and rules give the same bytes, however the manifest came about.
