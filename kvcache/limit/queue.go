@@ -192,13 +192,13 @@ func (q *queues) waitFirst(ctx context.Context, r *Rule, key Key, cost uint32) (
 			return q.awaitPosition(ctx, r, key, d, cost, wait)
 		}
 		wait := r.retryAfter(&d)
-		if wait > left {
-			return q.waitEnded(ctx, r, d)
-		}
 		q.setNext(key, time.Now().Add(wait))
-		if r.kind == concurrent {
+		switch {
+		case r.kind == concurrent: // a slot may become free at any moment, also in the last of its wait
 			r.inflight.await(ctx, key)
-		} else {
+		case wait > left:
+			return q.waitEnded(ctx, r, d)
+		default:
 			pause(ctx, wait)
 		}
 	}
