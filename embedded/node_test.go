@@ -380,7 +380,7 @@ func TestReload(t *testing.T) {
 // A shutdown under load drops no request: clients move to another node when a response closes their connection.
 func TestShutdownUnderLoad(t *testing.T) {
 	a := app(t, "x")
-	leaving, _ := settings(t, forward(t, "/*", a.URL))
+	leaving, _ := settings(t, strings.Replace(forward(t, "/*", a.URL), "linger: 100ms", "linger: 3s", 1))
 	staying, _ := settings(t, forward(t, "/*", a.URL))
 	leaves, stays := open(t, leaving), open(t, staying)
 	stop := make(chan struct{})
