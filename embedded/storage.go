@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	storageEvery = time.Second      // from one check of the data directory to the next
-	writeEvery   = 5 * time.Second  // from one test write to the next
-	writeSlow    = 10 * time.Second // a write that takes longer is reported
-	reopenFirst  = 2 * time.Second  // the least time between two attempts to reopen JetStream; it doubles
-	reopenLast   = time.Minute      // up to this
+	storageEvery = time.Second             // from one check of the data directory to the next
+	writeEvery   = 5 * time.Second         // from one test write to the next
+	writeSlow    = 10 * time.Second        // a write that takes longer is reported
+	troubleTime  = 1500 * time.Millisecond // how long a trouble of JetStream must last until it counts
+	reopenFirst  = 2 * time.Second         // the least time between two attempts to reopen JetStream; it doubles
+	reopenLast   = time.Minute             // up to this
 )
 
 // jetStream is the server whose storage is watched besides the directory.
@@ -48,7 +49,7 @@ type storage struct {
 	writeErr    error      // of the last test write
 	failedSince time.Time  // of the first test write that failed
 	writeBegan  time.Time  // of the running test write; zero if none runs
-	trouble     string     // of JetStream, if two checks in a row found it
+	trouble     string     // of JetStream, once it has lasted for troubleTime
 	reopenErr   error      // of the last attempt to reopen JetStream
 	free        int64
 	used        int64 // by JetStream
@@ -56,6 +57,7 @@ type storage struct {
 	// Used only by the goroutine of run.
 	lastWrite       time.Time     // of the last test write
 	lastTrouble     string        // trouble in the previous check
+	troubleSince    time.Time     // since when it was that
 	failedSinceOpen bool          // a write has failed since JetStream was opened
 	reopened        time.Time     // of the last attempt to reopen JetStream
 	reopenWait      time.Duration // from reopened to the next attempt
@@ -232,16 +234,19 @@ func (s *storage) checkStore() {
 		s.lastWrite = now
 		s.tryWrite()
 	}
+	if trouble != s.lastTrouble {
+		s.lastTrouble, s.troubleSince = trouble, now
+	}
 	s.mu.Lock()
 	s.trouble = ""
-	// Two checks in a row: the directory of a new stream exists a moment before the stream does.
-	if trouble != "" && s.lastTrouble != "" {
+	// The directory of a new stream exists before the stream does: a moment, or longer on a slow disk. Opening JetStream
+	// again at that time would lose the stream.
+	if trouble != "" && now.Sub(s.troubleSince) >= troubleTime {
 		s.trouble = trouble
 	}
 	writable := s.writeErr == nil && s.lostPath == "" && s.writeBegan.IsZero()
 	wanted := s.trouble != "" || s.failedSinceOpen
 	s.mu.Unlock()
-	s.lastTrouble = trouble
 	switch {
 	case !wanted && now.Sub(s.reopened) > reopenLast:
 		s.reopenWait = reopenFirst
