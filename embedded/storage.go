@@ -239,8 +239,8 @@ func (s *storage) checkStore() {
 	}
 	s.mu.Lock()
 	s.trouble = ""
-	// The directory of a new stream exists before the stream does: a moment, or longer on a slow disk. Opening JetStream
-	// again at that time would lose the stream.
+	// The directory of a new stream exists before the stream does: a moment, or longer on a slow disk. Opening
+	// JetStream again at that time would lose the stream.
 	if trouble != "" && now.Sub(s.troubleSince) >= troubleTime {
 		s.trouble = trouble
 	}
